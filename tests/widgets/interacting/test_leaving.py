@@ -37,6 +37,16 @@ def image_in(viewer: ViewerModel, name: str = "ct") -> Any:
     return viewer.add_image(data, **{**arguments, "name": name})
 
 
+def begun(viewer: ViewerModel, qtbot: Any) -> tuple[InteractPanel, WorkOnImage]:
+    """A panel whose Point is taken, and its work."""
+    image_in(viewer)
+    panel = InteractPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.take("P")
+    assert panel.work is not None
+    return panel, panel.work
+
+
 class Held:
     """A change that lasts until it is let go: what comes after it waits."""
 
@@ -176,12 +186,7 @@ def test_resume_removes_no_layer_that_the_user_changed_or_made(viewer: ViewerMod
 
 
 def test_the_keys_of_a_session_end_with_it(viewer: ViewerModel, qtbot: Any) -> None:
-    image_in(viewer)
-    panel = InteractPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.take("P")
-    work = panel.work
-    assert work is not None
+    panel, work = begun(viewer, qtbot)
     assert all(layer.keymap for layer in work.canvas.layers)
     with qtbot.waitSignal(work.ended):
         panel._close()
@@ -369,12 +374,7 @@ def test_names_are_given_beside_an_index_of_words(viewer: ViewerModel) -> None:
 
 
 def test_names_leave_the_columns_of_the_user(viewer: ViewerModel, qtbot: Any) -> None:
-    image_in(viewer)
-    panel = InteractPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.take("P")
-    work = panel.work
-    assert work is not None
+    panel, work = begun(viewer, qtbot)
     layer = work.canvas.labels
     layer.features = layer.features.assign(grade=3)
     work.do(lambda session: session.rename(1, "spleen"))

@@ -152,3 +152,25 @@ def conv_unit(
         bias=bias,
     )
     return unit
+
+
+def dilated_resnet(
+    spatial_dims: int,
+    in_channels: int,
+    blocks: tuple[int, ...],
+    width: int,
+    norm: str,
+    *,
+    dilations: tuple[int, ...] = (1, 1, 2, 4),
+) -> ResNetEncoder:
+    """An encoder of bottlenecks with a deep stem; by default to stride 8, its last two stages dilated by 2 and 4."""
+    return ResNetEncoder(
+        spatial_dims,
+        in_channels,
+        blocks,
+        bottleneck=True,
+        width=width,
+        dilations=dilations,
+        norm=norm,
+        deep_stem=True,
+    )

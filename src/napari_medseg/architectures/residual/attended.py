@@ -20,7 +20,7 @@ from napari_medseg.architectures.blocks.attention import DotProductAttention, at
 from napari_medseg.architectures.blocks.base import AttentionMap, crop, he_init, pad_to_multiple, resize
 from napari_medseg.architectures.blocks.light import Style
 from napari_medseg.architectures.blocks.outputs import Outputs
-from napari_medseg.architectures.blocks.resnet import ResNetEncoder
+from napari_medseg.architectures.blocks.resnet import dilated_resnet
 
 FRACTION = 8
 """Queries and keys have one of so many channels."""
@@ -52,7 +52,7 @@ class CCNet(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = _encoder(spatial_dims, in_channels, width, blocks, norm)
+        self.encoder = dilated_resnet(spatial_dims, in_channels, blocks, width, norm)
         deep = self.encoder.channels[-1]
         self.reduce = style.convolution(deep, deep // 4)
         self.attend = CrissCrossAttention(spatial_dims, deep // 4)
@@ -98,7 +98,7 @@ class DANet(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = _encoder(spatial_dims, in_channels, width, blocks, norm)
+        self.encoder = dilated_resnet(spatial_dims, in_channels, blocks, width, norm)
         deep = self.encoder.channels[-1]
         narrow = deep // 4
         self.position = nn.Sequential(
@@ -216,17 +216,3 @@ class ChannelAttention(nn.Module):
 def _in_float32(device: str) -> AbstractContextManager[object]:
     """Inside, matrix products keep their digits; the meta device, which computes nothing, knows no number formats."""
     return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
-
-
-def _encoder(spatial_dims: int, in_channels: int, width: int, blocks: tuple[int, ...], norm: str) -> ResNetEncoder:
-    """To stride 8, the last two stages dilated by 2 and 4."""
-    return ResNetEncoder(
-        spatial_dims,
-        in_channels,
-        blocks,
-        bottleneck=True,
-        width=width,
-        dilations=(1, 1, 2, 4),
-        norm=norm,
-        deep_stem=True,
-    )

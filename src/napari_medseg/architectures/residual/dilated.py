@@ -14,23 +14,7 @@ from torch import Tensor, nn
 from napari_medseg.architectures.blocks.attention import at_most
 from napari_medseg.architectures.blocks.base import crop, he_init, pad_to_multiple, resize
 from napari_medseg.architectures.blocks.light import PooledPyramid, Style
-from napari_medseg.architectures.blocks.resnet import ResNetEncoder
-
-
-def _encoder(
-    spatial_dims: int, in_channels: int, blocks: tuple[int, ...], width: int, norm: str, *, dilations: tuple[int, ...]
-) -> ResNetEncoder:
-    """The dilated ResNet of both networks."""
-    return ResNetEncoder(
-        spatial_dims,
-        in_channels,
-        blocks,
-        bottleneck=True,
-        width=width,
-        dilations=dilations,
-        norm=norm,
-        deep_stem=True,
-    )
+from napari_medseg.architectures.blocks.resnet import dilated_resnet
 
 
 class PSPNet(nn.Module):
@@ -52,7 +36,7 @@ class PSPNet(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = _encoder(spatial_dims, in_channels, blocks, width, norm, dilations=(1, 1, 2, 4))
+        self.encoder = dilated_resnet(spatial_dims, in_channels, blocks, width, norm)
         deep = self.encoder.channels[-1]
         self.head = nn.Sequential(
             PooledPyramid(style, deep, deep // 4),
@@ -87,7 +71,7 @@ class DeepLabV3(nn.Module):
     ) -> None:
         super().__init__()
         style = Style(spatial_dims, norm)
-        self.encoder = _encoder(spatial_dims, in_channels, blocks, width, norm, dilations=(1, 1, 1, 2))
+        self.encoder = dilated_resnet(spatial_dims, in_channels, blocks, width, norm, dilations=(1, 1, 1, 2))
         self.context = _AtrousPyramid(style, self.encoder.channels[-1], 4 * width)
         self.head = Style(spatial_dims, norm, bias=True).plain(4 * width, out_channels, 1)
         he_init(self)
